@@ -255,11 +255,8 @@ class PACLModule(LightningModule):
             return
         if self.trainer.global_step == 0:  # the baseline of the training
             self.start_recall = figures["val_recall"]
-        if self.chance["val_recall"] >= 0.3:
-            rank_zero_warn(
-                f"the held-out set has so few images, or so few different captions, that chance finds "
-                f"{self.chance['val_recall']:.0%} (val_recall): hold out more to see whether the head learns"
-            )
+        if doubt := self._validator.say_chance():
+            rank_zero_warn(doubt)
         for logger in self.trainer.loggers:
             chance = {f"{name}_chance": share for name, share in self.chance.items()}
             logger.log_metrics({**figures, **chance}, step=self.trainer.global_step)

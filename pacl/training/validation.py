@@ -10,6 +10,10 @@ from torch import Tensor
 from pacl.distributed import gather_rows, gather_texts
 from pacl.errors import UserError
 from pacl.metrics.retrieval import chance, recalls, score_all_pairs
+from pacl.printing import counted
+
+HIGH_CHANCE = 0.3
+"""Recall of a random order, from which on there is a warning."""
 
 
 class RetrievalValidator:
@@ -19,12 +23,15 @@ class RetrievalValidator:
 
     Attributes:
         chance: what a random order would give, by the names of the figures; known after `compute`.
+        images: number of images of all processes; known after `compute`.
+        texts: number of their different texts; known after `compute`.
     """
 
     def __init__(self) -> None:
         self.patches: list[Tensor] = []
         self.pairs: list[tuple[Sequence[str], Tensor]] = []
         self.chance: dict[str, float] = {}
+        self.images = self.texts = 0
 
     def add(self, patches: Sequence[Tensor], texts: Sequence[str], positives: Tensor | None = None) -> None:
         """Add a batch.
@@ -75,6 +82,19 @@ class RetrievalValidator:
         every = gather_rows(positives)
         if not every.any():
             raise UserError("no held-out image could be read: python -m pacl.data check lists why")
+        self.images, self.texts = every.shape
         random = chance(every.sum(1).tolist(), every.sum(0).tolist())
         self.chance = {f"val_{name}": share for name, share in random.figures().items()}
         return {f"val_{name}": share for name, share in recalls(gather_rows(phi), every).figures().items()}
+
+    def say_chance(self) -> str | None:
+        """A warning that a random order finds so much that figures say little, and why; None where it does not."""
+        share = self.chance["val_recall"]
+        if share < HIGH_CHANCE:
+            return None
+        if self.texts < self.images / 2:
+            captions = counted(self.texts, "different caption")
+            why = f"the {self.images:,} held-out images have only {captions}, so that chance finds {share:.0%}"
+            return f"{why} (val_recall): whether the head learns shows where captions tell images apart"
+        why = f"the held-out set is so small that chance finds {share:.0%}"
+        return f"{why} (val_recall): hold out more images to see whether the head learns"
