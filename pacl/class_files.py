@@ -247,27 +247,30 @@ def several_names(prompt: str) -> Sequence[str]:
 
     Lists with commas, full stops, bars or line breaks are how other tools take several names.
     """
-    # Not "7,5 m", nor "St. Bernard".
-    for mark, shortest in ((r"\n", 2), (r"\|", 2), (r",(?!\d)", 2), (r"\.(?=\s|$)", 3)):
+    for mark, shortest in ((r"\n", 2), (r"\|", 2), (r",", 2), (r"\.(?=\s|$)", 3)):  # "tv, cat", not "St. Bernard"
         parts = [part.strip() for part in re.split(mark, prompt) if part.strip()]
-        if len(parts) > 1 and all(len(part) >= shortest for part in parts):
+        names = (len(part) >= shortest and any(map(str.isalpha, part)) for part in parts)  # not "10,000 people"
+        if len(parts) > 1 and all(names):
             return parts
     return ()
 
 
 def say_lists(prompts: Sequence[str]) -> str | None:
-    """A warning of the first prompt that is probably a list of several names, which other tools take in one text.
-
-    Also of those that have kept the comma of such a list, as ``cat, dog`` without quotation marks leaves it.
-    """
-    if kept := [prompt for prompt in prompts if prompt.rstrip().endswith(",")]:
-        return f"prompt {quoted(kept[0])} has the comma of a list; give {quoted(kept[0].rstrip(', '))}, without it"
+    """A warning of the first prompt that is probably a list of several names, or a part of one that a shell divided."""
     found = [(prompt, names) for prompt in prompts if (names := several_names(prompt))]
-    if not found:
-        return None
-    prompt, names = found[0]
-    more = f" (and {counted(len(found) - 1, 'more such prompt')})" if len(found) > 1 else ""
-    return f"prompt {quoted(prompt)} is one label; for {len(names)} labels give {' '.join(map(quoted, names))}{more}"
+    if found:
+        prompt, names = found[0]
+        advice = f"is one label; for {len(names)} labels give {' '.join(map(quoted, names))}"
+        return f"prompt {quoted(prompt)} {advice}{_more(found)}"
+    if parts := [prompt for prompt in prompts if prompt != prompt.strip(",|")]:
+        mark = "comma" if "," in parts[0] else "bar"
+        return f"prompt {quoted(parts[0])} is read with its {mark}; leave the {mark} out{_more(parts)}"
+    return None
+
+
+def _more(found: Sequence[object]) -> str:
+    """How many prompts follow the one that a warning names, in brackets; empty for none."""
+    return f" (and {counted(len(found) - 1, 'more such prompt')})" if len(found) > 1 else ""
 
 
 def has_file_suffix(word: str) -> bool:
@@ -281,5 +284,4 @@ def say_files(prompts: Sequence[str]) -> str | None:
     found = [prompt for prompt in prompts if has_file_suffix(prompt) or "*" in prompt]
     if not found:
         return None
-    more = f" (and {counted(len(found) - 1, 'more such prompt')})" if len(found) > 1 else ""
-    return f"prompt {quoted(found[0])} looks like a file, but is taken as words{more}"
+    return f"prompt {quoted(found[0])} looks like a file, but is taken as words{_more(found)}"
