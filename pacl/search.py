@@ -18,7 +18,7 @@ from pacl.cli.inputs import find_images, images_and_prompts
 from pacl.cli.messages import memory_advice, need_output, printing, prints_utf8, run_verb, shown_warnings
 from pacl.cli.messages import say as say_as
 from pacl.cli.model import add_model
-from pacl.cli.parser import new_parser
+from pacl.cli.parser import check_unused, new_parser
 from pacl.cli.progress import ProgressMeter
 from pacl.errors import WORD_WARNINGS, ArgumentError, ImageWarning, UserError, first_few
 from pacl.files import check_output_file
@@ -112,10 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         UserError: whatever is wrong with the words, the flags, the model or the index.
     """
     with shown_warnings(PROG, ImageWarning, *WORD_WARNINGS):
-        return search(build_parser().parse_intermixed_args(argv))
+        parser = build_parser()
+        return search(parser.parse_intermixed_args(argv), parser)
 
 
-def search(args: argparse.Namespace) -> int:
+def search(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """`main` for parsed words and flags."""
     if args.out is None or args.json or args.csv:
         need_output()
@@ -126,8 +127,8 @@ def search(args: argparse.Namespace) -> int:
     folder, query = folder_and_query(args)
     if isinstance(query, Label):
         check_labels([query])
-    elif args.rerank is not None:
-        raise ArgumentError("rerank", args.rerank, "has no effect where the query is an image")
+    else:
+        check_unused(args, parser, ("rerank", "weight", "templates"), "where the query is an image")
     content = None if args.no_update else folder_content(folder)
     check_output(args, [query] if isinstance(query, Path) else [])
     return run(folder, open_image(query) if isinstance(query, Path) else query, content, args)
@@ -202,7 +203,7 @@ def run(folder: Path, query: Label | np.ndarray, content: FolderContent | None, 
     """
     from pacl.index.image_index import RERANK, Index
 
-    scorer = load_scorer(args)
+    scorer = load_scorer(args, draws=args.out is not None)
     if scorer.score == "clip":
         for name, given in (("rerank", args.rerank is not None), ("patches", args.patches != "keep")):
             if given:

@@ -103,7 +103,7 @@ def similarity(args: argparse.Namespace) -> int:
     check_outputs(args, found)
     for note in found.notes():
         say(PROG, f"note: {note}")
-    scorer = load_scorer(args)
+    scorer = load_scorer(args, draws=args.maps)
     return run(found, scorer.encode([Label(text, (text,)) for text in args.texts]), scorer, args)
 
 

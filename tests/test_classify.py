@@ -124,6 +124,7 @@ def test_out_of_memory_takes_images_one_by_one(run: Run, monkeypatch: pytest.Mon
         ["photo.png", "dog", "cat", "--score", "cosine"],
         ["photo.png", "dog", "cat", "--score", "both", "--weight", "2"],
         ["photo.png", "dog", "cat", "--weight", "0.3"],
+        ["photo.png", "dog", "cat", "--score", "clip", "--dense", "clip"],
         ["photo.png", "dog", "cat", "--templates", "nothing"],
         ["photo.png", "dog", "cat", "--json", "--csv"],
         ["photo.png", "dog", "cat", "--classes", "missing.txt"],
@@ -154,7 +155,7 @@ def test_a_list_in_one_word_is_named_as_such(run: Run) -> None:
 def test_a_score_that_the_model_has_not_is_refused_before_it_is_loaded(
     run: Run, monkeypatch: pytest.MonkeyPatch, model: str
 ) -> None:
-    monkeypatch.setattr("pacl.classify.load_scorer", lambda args: pytest.fail("loaded"))
+    monkeypatch.setattr("pacl.classify.load_scorer", lambda *_: pytest.fail("loaded"))
     code, out, err = run("photo.png", "dog", "cat", "--score", "clip", model=model)
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "--score clip" in err

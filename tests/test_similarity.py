@@ -134,6 +134,7 @@ def test_csv_takes_any_number_and_a_drawing_some(run: Run) -> None:
         ["--images", "photo.png", "--texts", "dog", "--out", "a.png", "--csv", "a.png"],
         ["--images", "photo.png", "--texts", "dog", "--score", "cosine"],
         ["--images", "photo.png", "--texts", "dog", "--weight", "0.2"],
+        ["--images", "photo.png", "--texts", "dog", "--dense", "clip"],
         ["--images", "photo.png", "--texts", "word " * 40],
         ["photo.png", "--texts", "dog"],
     ],

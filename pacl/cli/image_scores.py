@@ -76,13 +76,24 @@ def check_score(args: argparse.Namespace) -> None:
         get_templates(args.templates)
 
 
-def load_scorer(args: argparse.Namespace) -> Scorer:
-    """The model of the flags, with the score that they name."""
+def load_scorer(args: argparse.Namespace, *, draws: bool = False) -> Scorer:
+    """The model of the flags, with the score that they name.
+
+    Args:
+        args: the flags.
+        draws: whether the command also draws where texts are, for which patches are compared, whatever the score.
+
+    Raises:
+        UserError: what `pacl.cli.model.load` and `Scorer` raise, or a dense variant that would decide nothing.
+    """
     from pacl.classification.scorer import Scorer
     from pacl.cli.model import load
 
     precision = args.precision or "fp32"
-    return Scorer(load(args), args.score, weight=args.weight, templates=args.templates, precision=precision)
+    scorer = Scorer(load(args), args.score, weight=args.weight, templates=args.templates, precision=precision)
+    if scorer.score == "clip" and args.dense is not None and not draws:
+        raise ArgumentError("dense", args.dense, "has no effect with --score clip; use phi or both")
+    return scorer
 
 
 def score_files(files: Sequence[ImageFile], score: ScoreImages) -> Iterator[Outcome]:
