@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 DRAWN = 0.6
 """Mean over the patches of the highest cosine with any word of the bundled model, in [-1, 1].
 
-Most photos are below it and few drawn scenes are: an image "does not look like" a scene, the warning says, no more."""
+Most photos are below it and few drawn scenes are: an image "does not look like" a scene, the warning says, no more. It
+was chosen with the model's own dense variant, `OWN`."""
+
+OWN = "value"
 
 COMPARED = 5
 """Images of a run, the first ones, that are compared with drawn scenes: each is encoded for that once more."""
@@ -53,7 +56,10 @@ def other_prior(prior: float | None, setting: str) -> str:
 
 def unlike_drawn_scenes(model: PACL, image: AnyImage, name: object) -> str | None:
     """That an image of some name is probably none of the drawn scenes that the bundled model knows (see `DRAWN`), or
-    None."""
+    None; None with another dense variant."""
+    if model.config.dense != OWN:
+        return None
+
     from pacl.segmentation.encode import encode_images
     from pacl.segmentation.settings import SegmenterSettings
 

@@ -43,3 +43,6 @@ def test_a_drawn_scene_is_told_from_noise() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)  # (enlarged: soft blobs)
     assert unlike_drawn_scenes(model, scene, "scene.jpg") is None
     assert "noise.jpg" in (unlike_drawn_scenes(model, noise, "noise.jpg") or "")
+    for dense in model.clip.dense_variants:
+        model.config.dense = dense
+        assert unlike_drawn_scenes(model, scene, "scene.jpg") is None
