@@ -247,9 +247,11 @@ def several_names(prompt: str) -> Sequence[str]:
 
     Lists with commas, full stops, bars or line breaks are how other tools take several names.
     """
-    for mark, shortest in ((r"\n", 2), (r"\|", 2), (r",", 2), (r"\.(?=\s|$)", 3)):  # "tv, cat", not "St. Bernard"
+    # Not "10,000 people", "Washington, D.C.", "St. Louis" or "U.S. flag".
+    inner = r"\.\w"
+    for mark, short in ((r"\n", inner), (r"\|", inner), (r",", inner), (r"\.(?=\s|$)", r"\.|\b\w{1,2}$")):
         parts = [part.strip() for part in re.split(mark, prompt) if part.strip()]
-        names = (len(part) >= shortest and any(map(str.isalpha, part)) for part in parts)  # not "10,000 people"
+        names = (len(part) > 1 and any(map(str.isalpha, part)) and not re.search(short, part) for part in parts)
         if len(parts) > 1 and all(names):
             return parts
     return ()

@@ -199,7 +199,21 @@ def test_short_names_are_names_of_a_list(prompt: str) -> None:
 
 @pytest.mark.parametrize(
     "prompt",
-    ["a dog", "a dog.", "St. Bernard", "Dr. No", "a dog and a cat", "7,5 m", "10,000 people", "a, b", "a/b", "cat,"],
+    [
+        *(
+            "a dog",
+            "a dog.",
+            "St. Bernard",
+            "Dr. No",
+            "a dog and a cat",
+            "7,5 m",
+            "10,000 people",
+            "a, b",
+            "a/b",
+            "cat,",
+        ),
+        *("a man in St. Louis", "the U.S. flag", "Washington, D.C.", "No. 5 bus"),
+    ],
 )
 def test_other_prompts_are_one_name(prompt: str) -> None:
     assert not several_names(prompt)
