@@ -247,14 +247,19 @@ def several_names(prompt: str) -> Sequence[str]:
 
     Lists with commas, full stops, bars or line breaks are how other tools take several names.
     """
-    # Not "10,000 people", "Washington, D.C.", "St. Louis" or "U.S. flag".
-    inner = r"\.\w"
-    for mark, short in ((r"\n", inner), (r"\|", inner), (r",", inner), (r"\.(?=\s|$)", r"\.|\b\w{1,2}$")):
+    for mark, abbreviation in _MARKS.items():
         parts = [part.strip() for part in re.split(mark, prompt) if part.strip()]
-        names = (len(part) > 1 and any(map(str.isalpha, part)) and not re.search(short, part) for part in parts)
-        if len(parts) > 1 and all(names):
+        names = (len(part) > 1 and any(map(str.isalpha, part)) for part in parts)  # not "10,000 people"
+        if len(parts) > 1 and all(names) and not any(re.search(abbreviation, part) for part in parts):
             return parts
     return ()
+
+
+_MARKS = {
+    **dict.fromkeys((r"\n", r"\|", r","), r"\.\w"),  # "Washington, D.C."
+    r"\.(?=\s|$)": r"\.|\b(\w{1,2}|[Mm]rs)$",  # "the U.S. flag", "a man in St. Louis"
+}
+"""What stands between names -> what the parts of a single one have, or end in."""
 
 
 def say_lists(prompts: Sequence[str]) -> str | None:

@@ -212,7 +212,7 @@ def test_short_names_are_names_of_a_list(prompt: str) -> None:
             "a/b",
             "cat,",
         ),
-        *("a man in St. Louis", "the U.S. flag", "Washington, D.C.", "No. 5 bus"),
+        *("a man in St. Louis", "the U.S. flag", "Washington, D.C.", "No. 5 bus", "Mrs. Smith"),
     ],
 )
 def test_other_prompts_are_one_name(prompt: str) -> None:

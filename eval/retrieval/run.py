@@ -39,6 +39,7 @@ from eval.common.result import write_results
 from eval.retrieval import METHODS, RERANKED
 from eval.retrieval.caption_sets import LAYOUTS, open_captions
 from pacl.cli.messages import say
+from pacl.cli.parser import check_unused
 from pacl.files import atomic_write, check_folder
 from pacl.printing import counted, escaped
 
@@ -79,7 +80,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate the methods, print the table and save the results."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if set(args.method) == {"pooled"} and not args.first_stage:
+        check_unused(args, parser, ["dense"], "on --method pooled, which compares no patches")
     check_least(args, limit=1, first_stage=1, batch=1, workers=0)
     check_text(args, "out", "model", "split", *(["data"] if args.dataset == "custom" else []))
     check_folder(args.out or OUT)

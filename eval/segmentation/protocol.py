@@ -24,6 +24,7 @@ from jsonargparse import ArgumentError as ParsingError
 from jsonargparse import ArgumentParser
 
 from eval.segmentation.registry import BENCHMARKS, CUSTOM
+from pacl.cli.settings import check_refine_on
 from pacl.errors import ArgumentError, UserError, did_you_mean
 from pacl.files import parse_yaml
 from pacl.prompts import get_templates
@@ -133,7 +134,10 @@ def read_protocol(name: str, benchmark: str, *, background: bool, changes: Mappi
         changes["remainder"] = "resize"  # one patch grid has no remainder
     before = {**vars(protocol), **vars(protocol.settings)}
     changed = tuple(sorted(key for key, value in changes.items() if key != "names" and before[key] != value))
-    return _build({**before, **changes, "changed": changed})
+    built = _build({**before, **changes, "changed": changed})
+    if "refine_on" in changes:
+        check_refine_on(built.settings)
+    return built
 
 
 def _build(values: Mapping[str, Any]) -> Protocol:

@@ -69,7 +69,21 @@ def add_settings(
 
 def settings_of(args: argparse.Namespace) -> SegmenterSettings:
     """The settings that the flags of `add_settings` state."""
-    return SegmenterSettings(**given_settings(args))
+    settings = SegmenterSettings(**given_settings(args))
+    if settings.refine_on != SegmenterSettings.refine_on:
+        check_refine_on(settings)
+    return settings
+
+
+def check_refine_on(settings: SegmenterSettings) -> None:
+    """Refuse a `refine_on` that a flag gave where nothing is refined; protocols may state one for a later `refine`.
+
+    Raises:
+        ArgumentError: it would decide nothing.
+    """
+    if not settings.refine_steps:
+        reason = "has no effect alone; set refine to a number, such as 10"
+        raise ArgumentError("refine_on", settings.refine_on, reason, "refine")
 
 
 def given_settings(args: argparse.Namespace) -> dict[str, Any]:

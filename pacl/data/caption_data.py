@@ -368,7 +368,7 @@ class CaptionData(LightningDataModule):
             self.check_validation(bad[-1] if bad else "on another process")
             return batch
         if self.streams and not self.seen:  # which are not read in advance
-            check_words(batch["texts"], self._clip)
+            check_words(batch["texts"], self._clip, sample="the first batch of ")
         counts = sum_over_ranks(torch.tensor([len(batch["positives"]) + len(bad), len(bad)], device=device))
         self.seen, self.skipped = self.seen + int(counts[0]), self.skipped + int(counts[1])
         batch["skipped"] = self.skipped

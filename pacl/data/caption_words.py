@@ -61,12 +61,13 @@ def unknown_words(texts: Iterable[str], is_known: Callable[[str], bool]) -> tupl
     return unknown.total() / max(1, words.total()), [word for word, _ in unknown.most_common(5)]
 
 
-def check_words(texts: Sequence[str], clip: Backbone | None) -> None:
+def check_words(texts: Sequence[str], clip: Backbone | None, *, sample: str = "") -> None:
     """Warn if the text tower of a backbone, which may know few words or one language, lacks many of those in captions.
 
     Args:
-        texts: captions, a sample of them will do.
+        texts: captions, spread over the data.
         clip: the backbone; None passes.
+        sample: what they are otherwise, as in "the first batch of "; then none are refused.
 
     Raises:
         UserError: it knows none of them, not even in pieces.
@@ -77,13 +78,13 @@ def check_words(texts: Sequence[str], clip: Backbone | None) -> None:
     share, often = unknown_words(texts, partial(knows, clip.text) if closed is None else closed.__contains__)
     if share <= MANY_UNKNOWN:
         return
-    of = f"{share:.0%} of the words in the captions ({', '.join(often)}, ...)"
+    of = f"{share:.0%} of the words in {sample}the captions ({', '.join(often)}, ...)"
     if closed is None:
         message = f"the text tower does not know {of}: use captions in its language, English with the photo model"
     else:
         message = f"this CLIP knows {len(closed)} words, and {of} are not among them"
     message += ", or choose another backbone"
     words = {word for text in texts for word in split_words(text)}
-    if share == 1 and (closed is not None or not any(map(clip.text.count_tokens, words))):
+    if share == 1 and not sample and (closed is not None or not any(map(clip.text.count_tokens, words))):
         raise UserError(message)  # (else words are read in pieces, as Latin names are)
     rank_zero_warn(message)

@@ -110,6 +110,7 @@ def test_models_that_are_not_there(run: Run, model: str, message: str) -> None:
         ["--refine", "ten"],
         ["--refine", "sam:nowhere", "--dilations", "2"],
         ["--refine", "sam:nowhere", "--refine_on", "cosines"],
+        ["--refine_on", "cosines"],
     ],
 )
 def test_a_refinement_that_makes_no_sense_is_one_line(run: Run, here: Path, words: list[str]) -> None:

@@ -256,3 +256,9 @@ def test_invalid_arguments(argument, value, photos, tiny_clip):
         run(photos, tiny_clip, f"--{argument}", str(value))
     assert (error.value.argument, error.value.value) == (argument, value)
     assert not (photos / "out").exists()
+
+
+def test_a_dense_variant_is_refused_where_no_patches_are_compared(photos, tiny_clip):
+    with pytest.raises(ArgumentError) as error:
+        run(photos, tiny_clip, "--method", "pooled", "--dense", "value")
+    assert error.value.argument == "dense"

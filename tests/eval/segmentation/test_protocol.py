@@ -130,6 +130,12 @@ def test_the_settings_are_the_segmenters():
     assert (settings.refine, settings.refine_on) == (10, "cosines")
 
 
+def test_what_is_refined_is_not_asked_for_where_nothing_is():
+    assert read("naclip", "voc21", refine_on="probabilities").changed == ("refine_on",)
+    with pytest.raises(ArgumentError, match="refine_on cosines"):
+        read("naclip", "voc21", refine=0, refine_on="cosines")
+
+
 def test_what_the_published_codes_do_otherwise():
     """Position embeddings as if of n + 0.1 patches, two steps of upsampling, whole images cut to whole patches."""
 
