@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +16,26 @@ def is_same_result(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
     A record of an earlier version, which does not state all of these, is of another result.
     """
-
-    def what(record: Mapping[str, Any]) -> Any:
-        labels = [(each["label"], list(each.get("prompts", ()))) for each in record["labels"]]
-        settings = {key: list(v) if isinstance(v, tuple) else v for key, v in record["settings"].items()}
-        rest = [record.get(key) for key in ("content", "video", "model", "width", "height")]  # `video`: of videos only
-        return labels, settings, record["background"]["rule"], rest
-
     try:
-        return bool(what(old) == what(new))
+        return bool(_what(old) == _what(new))
     except (TypeError, KeyError, AttributeError):
         return False
+
+
+def result_digest(record: Mapping[str, Any] | None) -> str | None:
+    """A short text that is the same for records of the same result, see `is_same_result`; None if it is not known."""
+    try:
+        text = json.dumps(_what(record or {}), sort_keys=True)
+    except (TypeError, KeyError, AttributeError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _what(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    labels = [(each["label"], list(each.get("prompts", ()))) for each in record["labels"]]
+    settings = {key: list(v) if isinstance(v, tuple) else v for key, v in record["settings"].items()}
+    rest = [record.get(key) for key in ("content", "video", "model", "width", "height")]  # `video`: of videos only
+    return labels, settings, record["background"]["rule"], rest
 
 
 def join(out: Path, path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

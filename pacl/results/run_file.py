@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pacl.errors import ArgumentError
 from pacl.files import file_stamp
 from pacl.printing import printable
+from pacl.results.joining import result_digest
 from pacl.results.records import place_of, read_record
 from pacl.results.removing import remove
 from pacl.results.result import ImageResult
@@ -74,6 +75,7 @@ class RunFile(ABC, Generic[Entry]):
         self.others: set[str] = set()
         self.replaced: set[str] = set()
         self.touched: set[str] = set()
+        self._written: dict[str, tuple[Path, Any, str | None]] = {}  # of each added image: its record, as it was then
         self.left_out: list[str] = []  # images of this run whose place another run has taken, see `merge`
         self._model: Mapping[str, Any] = {}
         self._stamp = file_stamp(self.path)
@@ -141,13 +143,15 @@ class RunFile(ABC, Generic[Entry]):
     def merge(self) -> None:
         """Take in what other processes have written to the file since it was read; before `save`, under a lock.
 
-        An image of this run is `left_out` where another run has put another one in its place.
+        An image of this run is `left_out` where another run has put another one in its place, or another result.
 
         Raises:
             ArgumentError: that has other labels, is by another model, or was not written here.
         """
-        if file_stamp(self.path) == self._stamp:
+        stale = {key for key, (path, stamp, digest) in self._written.items() if is_replaced(path, stamp, digest)}
+        if file_stamp(self.path) == self._stamp and not stale:
             return
+        self.touched -= stale  # another run has replaced these results
         theirs: dict[str, Entry] = {}
         if self.path.exists():
             classes, theirs = self._read()
@@ -161,7 +165,7 @@ class RunFile(ABC, Generic[Entry]):
         if other := self._other_model([key for key in theirs if key not in self.touched | self.replaced]):
             raise self._mixed(f"a file {self.name} to which another run added images by {other} meanwhile")
         taken = {key for key in own.keys() & theirs.keys() if self.owner(key) not in (owners[key], None)}
-        self.left_out += sorted(taken)
+        self.left_out += sorted(taken | (stale - theirs.keys()))
         self.touched -= taken
         own = {key: entry for key, entry in own.items() if key not in taken}
         gone = (self.touched | self.replaced) - own.keys()
@@ -234,6 +238,8 @@ class RunFile(ABC, Generic[Entry]):
         """
         key = self.key(item.name, place)
         self.entries[key] = self.entry(item, place, record)
+        path = item.path("json")
+        self._written[key] = path, file_stamp(path), result_digest(record)
         self.touched.add(key)
 
     @abstractmethod
@@ -256,6 +262,11 @@ class RunFile(ABC, Generic[Entry]):
         Raises:
             UserError: it cannot be written.
         """
+
+
+def is_replaced(path: Path, stamp: tuple[int, int] | None, digest: str | None) -> bool:
+    """Whether a record is of another result by now, or gone; ``stamp`` and ``digest`` are those that it had."""
+    return file_stamp(path) != stamp and result_digest(read_record(path)) != digest
 
 
 def unique(entries: Iterable[tuple[str, Entry]]) -> dict[str, Entry]:

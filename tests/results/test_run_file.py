@@ -351,6 +351,30 @@ def test_runs_that_write_to_a_folder_at_the_same_time_keep_each_others_images(
 
 
 @pytest.mark.parametrize("name", ["coco", "cvat"])
+@pytest.mark.parametrize(("prompt", "formats"), [("puppy", "both"), ("puppy", "mask"), ("a dog", "mask")])
+def test_an_image_that_another_run_segments_meanwhile_has_the_entry_of_its_record(
+    name: str, prompt: str, formats: str, twins: list[Path], tmp_path: Path
+) -> None:
+    out, pixels, found = tmp_path / "out", np.asarray(Image.open(twins[0])), result(labels=("a dog",))
+    found.prompts = [("a dog",)]
+    writer = Writer(out, (name,), {"name": "tiny"})
+    writer.start(found.labels, {"a": "a.png", "b": "b.png"})
+    for each in ("a", "b"):
+        writer.write(each, tmp_path / f"{each}.png", pixels, found)
+    write(out, name if formats == "both" else "mask", "a", tmp_path / "a.png", prompt, pixels)
+    if prompt == "a dog" or formats == "both":  # the same result, or the other run's own entry
+        writer.finish()
+    else:
+        with pytest.raises(ArgumentError):
+            writer.finish()
+    entries = {Path(key).stem for key in RUNS[name](Run(out, None, {})).entries}
+    assert entries == ({"b"} if (prompt, formats) == ("puppy", "mask") else {"a", "b"})
+    record = read_record(out / "a.json")
+    assert record is not None
+    assert record["labels"][0]["prompts"] == [prompt]
+
+
+@pytest.mark.parametrize("name", ["coco", "cvat"])
 def test_a_file_that_another_run_wrote_with_other_labels_is_not_merged(
     name: str, twins: list[Path], tmp_path: Path
 ) -> None:
