@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from pacl.cli.messages import printing, run_verb, say
 from pacl.cli.model import add_model, load
 from pacl.cli.parser import new_parser
-from pacl.cli.settings import add_settings, settings_of
+from pacl.cli.settings import add_settings, given_settings
 from pacl.errors import UserError
 from pacl.prompts import get_templates
+from pacl.segmentation.settings import SegmenterSettings
 from pacl.webapp.server import check_gradio, folder_of_its_own, free_port, serve
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gradio import Blocks
 
     from pacl.models.model import PACL
-    from pacl.segmentation.settings import SegmenterSettings
     from pacl.webapp.session import Limits
 
 PROG = "pacl app"
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         KeyboardInterrupt: Ctrl-C.
     """
     args = build_parser().parse_args(argv)
-    settings = settings_of(args)
+    settings = SegmenterSettings(**given_settings(args))  # also those that act only when a slider is moved
     get_templates(settings.templates)
     check_gradio()
     port = free_port(args.host, args.port)

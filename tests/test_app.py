@@ -47,6 +47,12 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_model")
+def test_a_setting_may_wait_for_a_slider() -> None:
+    with pytest.raises(AssertionError, match="loaded"):
+        main(["--port", "0", "--refine_on", "cosines"])
+
+
+@pytest.mark.usefixtures("no_model")
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -125,7 +125,7 @@ class Writer:
         for each in filled.values():
             if each.left_out:
                 reason = (
-                    f"{each.name} lacks {first_few(each.left_out)}, where another run has put other images meanwhile"
+                    f"{each.name} lacks {first_few(each.left_out)}, of which another run has put other results there"
                 )
                 raise PlaceTaken(self.argument, self.out, f"{reason}; run the command again")
         return {key: each.path for key, each in filled.items()}
