@@ -62,7 +62,7 @@ def unknown_words(texts: Iterable[str], is_known: Callable[[str], bool]) -> tupl
 
 
 def check_words(texts: Sequence[str], clip: Backbone | None, *, sample: str = "") -> None:
-    """Warn if the text tower of a backbone, which may know few words or one language, lacks many of those in captions.
+    """Warn if many words of the captions are unknown to the text tower, which may know few words or one language.
 
     Args:
         texts: captions, spread over the data.

@@ -124,9 +124,7 @@ class Writer:
                 self.others.save()
         for each in filled.values():
             if each.left_out:
-                reason = (
-                    f"{each.name} lacks {first_few(each.left_out)}, of which another run has put other results there"
-                )
+                reason = f"{each.name} lacks {first_few(each.left_out)}, which another run has replaced meanwhile"
                 raise PlaceTaken(self.argument, self.out, f"{reason}; run the command again")
         return {key: each.path for key, each in filled.items()}
 

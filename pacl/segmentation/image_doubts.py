@@ -18,6 +18,7 @@ Most photos are below it and few drawn scenes are: an image "does not look like"
 was chosen with the model's own dense variant, `OWN`."""
 
 OWN = "value"
+"""The dense variant that the bundled model was trained with."""
 
 COMPARED = 5
 """Images of a run, the first ones, that are compared with drawn scenes: each is encoded for that once more."""
@@ -55,8 +56,10 @@ def other_prior(prior: float | None, setting: str) -> str:
 
 
 def unlike_drawn_scenes(model: PACL, image: AnyImage, name: object) -> str | None:
-    """That an image of some name is probably none of the drawn scenes that the bundled model knows (see `DRAWN`), or
-    None; None with another dense variant."""
+    """A warning that an image is probably none of the drawn scenes that the bundled model knows, see `DRAWN`.
+
+    None if it looks like one, or if the model has another dense variant than its own.
+    """
     if model.config.dense != OWN:
         return None
 
